@@ -54,11 +54,11 @@ async def test_kept_windows_go_on_with_their_values_and_kept_lines_with_their_na
         await live(broker, services, 0, ROWS)
         await until(lambda: len(runs(broker)) == 3)
 
-        said = (await ask(services, "registry", "POST", f"{LOOP}/diff", AFTER)).json()
+        said = await diff_naming(services, {"logistic-0", "adaptive-forest-0", "naive-bayes-0"})
         await apply(services, AFTER, 2)
         await live(broker, services, ROWS, ROWS)
         await until(lambda: {"hoeffding-tree-0"} <= lines(broker)[-1])
-        again = (await ask(services, "registry", "POST", f"{LOOP}/diff", AFTER)).json()
+        again = await diff_naming(services, lines(broker)[-1])
     finally:
         stop.set()
         await asyncio.wait([running])
@@ -96,6 +96,17 @@ async def apply(services: dict[str, Service], spec: dict[str, Any], revision: in
         while (known := await ask(services, service, "GET", LOOP, None)).json().get("revision") != revision:
             assert known.status_code in (200, 404), known.text
             await asyncio.sleep(0.01)
+
+
+async def diff_naming(services: dict[str, Service], lines: set[str]) -> dict[str, Any]:
+    """The diff of the second spec, once the registry has read the requests of the runs that name these lines."""
+    deadline = asyncio.get_running_loop().time() + 30
+    while True:
+        said: dict[str, Any] = (await ask(services, "registry", "POST", f"{LOOP}/diff", AFTER)).json()
+        if lines <= {each["line"] for each in said["lines"]}:
+            return said
+        assert asyncio.get_running_loop().time() < deadline, f"the lines {lines} are not named: {said}"
+        await asyncio.sleep(0.01)
 
 
 async def live(broker: MemoryBroker, services: dict[str, Service], start: int, count: int) -> None:
