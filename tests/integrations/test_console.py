@@ -36,6 +36,7 @@ SECTIONS = {  # beside those of every loop
     },
     "loans": {"scores", "traffic", "happened", "versions", "features", "fairness", "predictions"},
 }
+SHOWN_BY = ("may", "watched")  # what says which sections there are
 MARKUP = '<img src=x onerror="window.hacked=1"><b>&amp;\''
 IMAGES = ROOT / "shared" / "docs" / "images"
 MAX_IMAGE_BYTES = 200_000
@@ -84,6 +85,11 @@ async def _drawn(page: Page) -> None:
     await page.wait_for_selector("body[data-complete]")
 
 
+async def _sections(page: Page) -> set[str]:
+    """The sections that are there."""
+    return set(await page.locator("section[id]:not([hidden])").evaluate_all("all => all.map(one => one.id)"))
+
+
 def _clean(visit: Visit) -> None:
     assert visit.errors == []
     assert visit.foreign == []
@@ -98,8 +104,7 @@ async def test_the_console_has_no_errors_asks_nobody_else_and_can_be_used_by_eve
 
         findings = await seen.findings()
 
-        sections = await seen.page.locator("section[id]:not([hidden])").evaluate_all("all => all.map(one => one.id)")
-        assert set(sections) >= SECTIONS[loop]
+        assert await _sections(seen.page) >= SECTIONS[loop]
         too_wide = await seen.page.evaluate("document.documentElement.scrollWidth > innerWidth")
         assert findings == []
         assert not too_wide
@@ -120,6 +125,7 @@ async def test_whatever_texts_say_they_are_shown_as_text(url: str) -> None:
         await seen.page.locator("#predictions button").first.click()
         shown = await seen.page.inner_text("body")
 
+        assert await _sections(seen.page) >= SECTIONS["electricity"]
         assert shown.count(MARKUP) > 50
         assert await seen.page.locator("main img, main b:not([aria-hidden], .figures b)").count() == 0
         assert await seen.page.evaluate("window.hacked") is None
@@ -128,7 +134,7 @@ async def test_whatever_texts_say_they_are_shown_as_text(url: str) -> None:
 
 def _with_markup(value: Any, key: str = "") -> Any:
     """The same answer with markup behind every text that is not one of a few that the console knows."""
-    known = ("time", "since", "first", "last", "task", "kind", "stage", "state", "role", "by", "severity")
+    known = ("time", "since", "first", "last", "task", "kind", "stage", "state", "role", "by", "severity", *SHOWN_BY)
     if isinstance(value, dict) and key in ("features", "contributions", "importance"):
         return {name + MARKUP: part for name, part in value.items()}
     if isinstance(value, dict):
@@ -144,7 +150,7 @@ async def test_a_section_that_gets_no_answer_says_so_and_the_others_are_shown(ur
         await seen.page.goto(url)
         await _drawn(seen.page)
 
-        assert "features answers 500" in await seen.page.inner_text("#features")
+        assert "v1/loops/electricity/features: monitoring answers 500" in await seen.page.inner_text("#features")
         assert "ROC AUC" in await seen.page.inner_text("#quality")
 
 
