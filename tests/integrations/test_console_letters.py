@@ -159,6 +159,7 @@ async def test_a_repair_stays_as_it_is_typed_while_figures_change_and_is_dropped
     letter = letter_of(observation("e1", {"visits": -1, "plan": "gold"}), reason="data.visits: must be at least 0")
     async with letters_of(services, letter) as seen:
         await _press(seen, "Repair")
+        await seen.page.wait_for_selector("#letters textarea:focus")  # the record is read first
         await _save_picture(seen)
         await seen.page.keyboard.type("half a thou")
         services.publish(letter_of(observation("e2"), 1))
