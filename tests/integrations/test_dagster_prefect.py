@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests.integrations.environments import ROOT, environment
 from tests.integrations.in_memory import in_memory, traffic
 from tests.journeys.installation import Installation, until
 
-from everloop import Everloop
+from everloop import Everloop, Prediction
 
 pytestmark = [pytest.mark.integrations, pytest.mark.timeout(600)]
 SPEC = """
@@ -24,6 +25,7 @@ task: binary
 schema: {{a: {{type: number}}, b: {{type: number}}}}
 models: [{{preset: logistic}}]
 """
+BATCH = 100
 DAGSTER = """
 import json
 from dagster import DagsterInstance, build_sensor_context, materialize
@@ -48,16 +50,25 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 
 def drifted(installation: Installation, loop: str) -> list[str]:
-    """A loop whose labels turned into their opposites; the ids of its drifts."""
+    """A loop whose labels turned into their opposites after its champion had predicted them; the ids of its drifts."""
     installation.apply(loop, SPEC)
-    rows = [{"a": n % 7, "b": n % 3} for n in range(3000)]
+    starts = count(0, BATCH)
     with Everloop(str(installation.folder)) as everloop:
-        for at in range(0, len(rows), 100):
-            batch = [{"id": f"r{n}", "data": rows[n]} for n in range(at, at + 100)]
-            everloop.predict(loop, batch)
-            everloop.label(loop, [{"id": f"r{n}", "label": (n % 7 > 3) == (n < 1500)} for n in range(at, at + 100)])
-        assert until(lambda: (everloop.status(loop).get("outcomes") or 0) >= 3000, 120)
+        assert until(lambda: live(everloop, loop, next(starts)).role == "champion", 120)
+        for _ in range(10):
+            live(everloop, loop, next(starts))
+        for _ in range(15):
+            live(everloop, loop, next(starts), turned=True)
         return [str(drift["id"]) for drift in until(lambda: everloop.drifts(loop), 60)]
+
+
+def live(everloop: Everloop, loop: str, start: int, *, turned: bool = False) -> Prediction:
+    """Send a batch of rows and labels, and wait for their outcomes; the last prediction."""
+    numbers = range(start, start + BATCH)
+    made = everloop.predict(loop, [{"id": f"r{n}", "data": {"a": n % 7, "b": n % 3}} for n in numbers])
+    everloop.label(loop, [{"id": f"r{n}", "label": (n % 7 > 3) != turned} for n in numbers])
+    assert until(lambda: (everloop.status(loop).get("outcomes") or 0) >= start + BATCH, 120)
+    return made[-1]
 
 
 def run(name: str, page: str, then: str, installation: Installation, folder: Path) -> dict[str, Any]:
