@@ -67,7 +67,10 @@ def served(
     `own` has settings by service, `settings` those of all of them; `{url}` in a text is monitoring's address.
     """
     scheme, tls = ("https", {"tls": {"ca": str(certs / "ca.pem")}}) if certs else ("http", {})
-    ports, up, stop = {name: free_port() for name in names}, threading.Event(), threading.Event()
+    ports: dict[str, int] = {}
+    for name in names:
+        ports[name] = free_port(set(ports.values()))
+    up, stop = threading.Event(), threading.Event()
     running: list[ServedServices] = []
     failures: list[BaseException] = []
 
