@@ -152,7 +152,6 @@ def _connections() -> dict[str, Schema]:
             googleSecret=key_of(),
         ),
         "keda": mapping(
-            pollingInterval=whole(1, 3600),
             tls=mapping(enabled=SWITCH, caSecret=key_of(), userSecret=certificate),
             sasl=mapping(
                 mechanism={"enum": ["", "plaintext", "scram_sha256", "scram_sha512"]},

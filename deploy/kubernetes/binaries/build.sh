@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Puts the programs that the rig runs into a folder: build.sh FOLDER [NAME...]. What is there in the right version is left as
-# it is. Without a name: all of the control plane, and not what runs pods. Needs Go 1.26, apt-get and dpkg (Debian), and pip.
+# it is. Without a name: all of the control plane, and neither what runs pods nor KEDA. Needs Go 1.26, apt-get and dpkg (Debian), and pip.
 # Checked: Go modules by go.sum and Go's checksum database, Debian's packages by apt's signed lists, the wheel by its hash.
 set -euo pipefail
 [ $# -ge 1 ] || { echo "use: build.sh FOLDER [NAME...]" >&2; exit 2; }
@@ -46,6 +46,13 @@ of_go() {  # package@version
   mv "$scratch"/* "$folder/bin/"
 }
 
+of_main_module() {  # program, module@version, package: `go install` refuses a module that replaces another, so it is the main one
+  need go "https://go.dev, 1.26 or later"
+  root=$(cd "$scratch" && go mod download -json "$2" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  (cd "$root" && CGO_ENABLED=0 nice go build -mod=readonly -ldflags "-s -w -X ${2/@v//version.Version=}" -o "$scratch/$1" "./$3")
+  mv "$scratch/$1" "$folder/bin/"
+}
+
 of_source() {  # program, folder beside this file
   need go "https://go.dev, 1.26 or later"
   (cd "$here/$2" && CGO_ENABLED=0 nice go build -mod=readonly -ldflags "-s -w" -o "$scratch/$1" .)
@@ -86,6 +93,13 @@ make_one() {
     resources) once resources of_modules resources $keda:config/crd/bases/keda.sh_{scaledobjects,triggerauthentications,clustertriggerauthentications}.yaml \
       $prometheus:example/prometheus-operator-crd/*_{podmonitors,prometheusrules,servicemonitors}.yaml \
       "$gateway:config/crd/standard/gateway.*.yaml" ;;
+    keda-operator) once keda-operator of_main_module keda-operator $keda cmd/operator ;;
+    keda-metrics-server) once keda-metrics-server of_main_module keda-metrics-server $keda cmd/adapter ;;
+    keda-webhooks) once keda-webhooks of_main_module keda-webhooks $keda cmd/webhooks ;;
+    keda) once keda of_modules keda \
+      $keda:config/{crd/bases/{keda.sh_scaledjobs,eventing.keda.sh_*},rbac/role*,service_account/service_account}.yaml ;;
+    keda-metrics) once keda-metrics of_modules keda-metrics $keda:config/metrics-server/role*.yaml ;;
+    keda-admission) once keda-admission of_modules keda-admission $keda:config/webhooks/validation_webhooks.yaml ;;
     containerd) once containerd of_go $containerd/cmd/containerd@v2.4.2 ;;
     containerd-shim-runc-v2) once containerd-shim-runc-v2 of_go $containerd/cmd/containerd-shim-runc-v2@v2.4.2 ;;
     ctr) once ctr of_go $containerd/cmd/ctr@v2.4.2 ;;

@@ -24,6 +24,7 @@ POD_RUNNERS = (
     "kube-proxy",
     "coredns",
 )
+KEDA = ("keda-operator", "keda-metrics-server", "keda-webhooks", "keda", "keda-metrics", "keda-admission")
 
 
 def cache() -> Path:
@@ -39,12 +40,12 @@ def binary(name: str) -> str:
     return str(cache() / "bin" / name)
 
 
-def build(pods: bool) -> None:
+def build(pods: bool, keda: bool) -> None:
     """Make what is missing in the cache; raises RigError with the end of what the recipe said.
 
     The first time takes half an hour on two cores, and seconds after that.
     """
-    names = (*CONTROL_PLANE, *(POD_RUNNERS if pods else ()))
+    names = (*CONTROL_PLANE, *(POD_RUNNERS if pods else ()), *(KEDA if keda else ()))
     done = subprocess.run([RECIPE, cache(), *names], env={**os.environ, "PYTHON": sys.executable}, check=False)
     if done.returncode != 0:
         raise RigError(f"The programs could not be made in {cache()}: see the lines above.")

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from kubernetes_rig import containers, control_plane, kwok, pods, volumes
+from kubernetes_rig import containers, control_plane, keda, kwok, pods, volumes
 from kubernetes_rig.binaries import VERSION, build, cache
 from kubernetes_rig.control_plane import kubectl
 from kubernetes_rig.errors import RigError
@@ -20,7 +20,7 @@ OWN, RUNS_PODS = "rig", "runs-pods"
 TEXT = f"""A real Kubernetes {VERSION} on 127.0.0.1: etcd, API server, controllers and scheduler as processes of this
 machine, and nodes by KWOK, on which pods are scheduled and become Ready, but nothing runs. With --pods there is one
 node instead, by kubelet and containerd, on which they run. The custom resources of KEDA, the Prometheus operator
-and the Gateway API are there; their controllers are not."""
+and the Gateway API are there; their controllers are not, but KEDA's with --keda."""
 
 
 def main() -> int:
@@ -28,10 +28,10 @@ def main() -> int:
     args = _parser().parse_args()
     try:
         if args.command == "build":
-            build(args.pods)
+            build(args.pods, args.keda)
             print(cache())  # noqa: T201
         elif args.command == "up":
-            print(up(args.folder.absolute(), args.nodes, args.pods))  # noqa: T201
+            print(up(args.folder.absolute(), args.nodes, args.pods, args.keda))  # noqa: T201
         elif args.command == "load":
             load(args.folder.absolute(), args.images)
         else:
@@ -44,23 +44,26 @@ def main() -> int:
     return 0
 
 
-def up(folder: Path, nodes: int, runs_pods: bool) -> Path:
+def up(folder: Path, nodes: int, runs_pods: bool, has_keda: bool) -> Path:
     """Start what does not run in `folder`; the path of the kubeconfig."""
     processes, kubeconfig = Processes(folder), folder / "kubeconfig"
-    if not processes.missing(_names(runs_pods)):
+    if not processes.missing(_names(runs_pods, has_keda)):
         _say(f"runs already: export KUBECONFIG={kubeconfig}")
         return kubeconfig
     if folder.exists() and any(folder.iterdir()):
-        _say(f"what is in {folder} does not run whole, or without such nodes: it is removed, and started anew")
+        _say(f"what is in {folder} does not run whole, or without what is asked for: it is removed, and started anew")
         down(folder)
     if runs_pods:
         pods.check()
-    build(runs_pods)
+    build(runs_pods, has_keda)
     started = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / OWN).touch()
     try:
         _start(folder, processes, nodes, runs_pods)
+        if has_keda:
+            _say("starting KEDA's operator, metrics server and webhooks")
+            keda.start_keda(folder, processes, kubeconfig)
     except BaseException:  # Ctrl-C as well: nothing is left behind, but the logs
         _end(folder)
         raise
@@ -112,8 +115,9 @@ def _end(folder: Path) -> None:
     processes.stop()
 
 
-def _names(runs_pods: bool) -> tuple[str, ...]:
-    return (*control_plane.NAMES, *volumes.NAMES, *(pods.NAMES if runs_pods else kwok.NAMES))
+def _names(runs_pods: bool, has_keda: bool) -> tuple[str, ...]:
+    on_nodes = pods.NAMES if runs_pods else kwok.NAMES
+    return (*control_plane.NAMES, *volumes.NAMES, *on_nodes, *(keda.NAMES if has_keda else ()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,12 +129,14 @@ def _parser() -> argparse.ArgumentParser:
     starting = commands.add_parser("up", parents=[where], help="start it, and print the path of the kubeconfig")
     starting.add_argument("--nodes", type=int, default=3, help="how many nodes by KWOK, in three zones (default: 3)")
     starting.add_argument("--pods", action="store_true", help="one node that runs pods instead; needs root")
+    starting.add_argument("--keda", action="store_true", help="also KEDA's operator, metrics server and webhooks")
     commands.add_parser("down", parents=[where], help="end it, and remove its folder")
     loading = commands.add_parser("load", help="give the node of --pods images of this machine's Docker engine")
     loading.add_argument("folder", type=Path, help="the rig's folder")
     loading.add_argument("images", nargs="+", metavar="IMAGE", help="a name with its tag")
     building = commands.add_parser("build", help="build its programs into the cache, as `up` does by itself")
     building.add_argument("--pods", action="store_true", help="also those that run pods: kubelet, containerd, ...")
+    building.add_argument("--keda", action="store_true", help="also KEDA's operator, metrics server and webhooks")
     return parser
 
 

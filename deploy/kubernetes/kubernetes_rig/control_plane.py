@@ -23,7 +23,7 @@ def start_control_plane(folder: Path, processes: Processes) -> Path:
     """Start them below `folder`, one after the other was ready; the kubeconfig of an administrator."""
     etcd, peer, api, controllers, scheduler = free_ports(5)
     processes.start("etcd", _etcd(folder, etcd, peer))
-    processes.wait("etcd", lambda: _answers(f"http://{HOST}:{etcd}/health"))
+    processes.wait("etcd", lambda: answers(f"http://{HOST}:{etcd}/health"))
     kubeconfig = _write_credentials(folder, api)
     processes.start("kube-apiserver", _api_server(folder, etcd, api))
     processes.wait("kube-apiserver", lambda: _is_ready(kubeconfig))
@@ -35,8 +35,8 @@ def start_control_plane(folder: Path, processes: Processes) -> Path:
     ):
         common = [f"--kubeconfig={kubeconfig}", "--leader-elect=false", f"--bind-address={HOST}"]
         processes.start(name, [binary(name), *common, f"--secure-port={port}", *own])
-    processes.wait("kube-controller-manager", lambda: _answers(f"https://{HOST}:{controllers}/healthz"))
-    processes.wait("kube-scheduler", lambda: _answers(f"https://{HOST}:{scheduler}/healthz"))
+    processes.wait("kube-controller-manager", lambda: answers(f"https://{HOST}:{controllers}/healthz"))
+    processes.wait("kube-scheduler", lambda: answers(f"https://{HOST}:{scheduler}/healthz"))
     return kubeconfig
 
 
@@ -87,6 +87,13 @@ def _api_server(folder: Path, etcd: int, port: int) -> list[str]:
         f"--kubelet-client-certificate={folder}/kubelet-client.crt",
         f"--kubelet-client-key={folder}/kubelet-client.key",
         "--kubelet-preferred-address-types=Hostname",
+        # By these it vouches for callers at API servers behind it, such as KEDA's metrics server.
+        f"--proxy-client-cert-file={folder}/proxy-client.crt",
+        f"--proxy-client-key-file={folder}/proxy-client.key",
+        f"--requestheader-client-ca-file={folder}/proxy-client.crt",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         "--authorization-mode=RBAC",
         "--allow-privileged",
         "--endpoint-reconciler-type=none",
@@ -95,7 +102,7 @@ def _api_server(folder: Path, etcd: int, port: int) -> list[str]:
 
 
 def _write_credentials(folder: Path, port: int) -> Path:
-    """A token of an administrator, the key of service accounts' tokens, and what kubelet knows the server by."""
+    """A token of an administrator, the key of service accounts' tokens, and what others know the server by."""
     token, kubeconfig = secrets.token_hex(24), folder / "kubeconfig"
     for file, text in (
         (folder / "tokens.csv", f"{token},rig,rig,system:masters\n"),
@@ -106,7 +113,10 @@ def _write_credentials(folder: Path, port: int) -> Path:
     for command in (
         ["genrsa", "-out", str(folder / "sa.key"), "2048"],
         ["rsa", "-in", str(folder / "sa.key"), "-pubout", "-out", str(folder / "sa.pub")],
-        [*SELF_SIGNED, "-keyout", str(folder / "kubelet-client.key"), "-out", str(folder / "kubelet-client.crt")],
+        *(
+            [*SELF_SIGNED, "-keyout", str(folder / f"{name}.key"), "-out", str(folder / f"{name}.crt")]
+            for name in ("kubelet-client", "proxy-client")
+        ),
     ):
         subprocess.run(["openssl", *command], check=True, capture_output=True, timeout=60)
     return kubeconfig
@@ -129,7 +139,8 @@ def _is_ready(kubeconfig: Path) -> bool:
     return subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 0
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether somebody answers there that all is well."""
     unverified = ssl.create_default_context()  # each makes its own certificate, and is asked for its health alone
     unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
     try:
