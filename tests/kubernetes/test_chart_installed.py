@@ -13,7 +13,7 @@ import yaml
 from tests.integrations.environments import Environment
 from tests.integrations.in_memory import in_memory
 from tests.kubernetes.chart import ARTIFACTS, CHART, CLOUDNATIVEPG, EXAMPLES, SETS, TRIAL, template
-from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.cluster import Cluster, wait_until
 
 from everloop_schemas.topology import SERVICES
 
@@ -38,7 +38,7 @@ def test_the_clusters_of_our_example_are_cloudnativepg_s(cluster: Cluster) -> No
     )
     cluster.kubectl("create", f"--filename={crd}")
     try:
-        cluster.kubectl("wait", "--for=condition=Established", f"--filename={crd}", "--timeout=60s")
+        wait_until(lambda: _is_established(cluster, crd), "CloudNativePG's resources are established")
         answer = cluster.kubectl("apply", "--dry-run=server", f"--filename={EXAMPLES / 'cloudnativepg.yaml'}")
     finally:
         cluster.kubectl("delete", f"--filename={crd}", "--wait=false")
@@ -47,6 +47,12 @@ def test_the_clusters_of_our_example_are_cloudnativepg_s(cluster: Cluster) -> No
     assert answer.count("(server dry run)") == 2
     assert used["postgresql"]["registry"]["urlSecret"]["name"] == "postgresql-app"
     assert used["personal"]["urlSecret"]["name"] == "keys-app"
+
+
+def _is_established(cluster: Cluster, crd: Path) -> bool:
+    """Whether its resources can be used; `kubectl wait` fails on one that has no conditions yet."""
+    conditions = cluster.get(f"--filename={crd}")["status"].get("conditions") or []
+    return any((each["type"], each["status"]) == ("Established", "True") for each in conditions)
 
 
 def _module(name: str) -> Path:
