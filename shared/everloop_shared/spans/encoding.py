@@ -22,6 +22,7 @@ from everloop_shared.spans.recorder import Span
 log = logging.getLogger(__name__)
 KEPT = 2_048
 """Encoded attributes and names that are kept: some 500 kB each."""
+_INT64 = 1 << 63
 Value = bool | int | float | str
 _KINDS = {
     "server": WireSpan.SpanKind.SPAN_KIND_SERVER,
@@ -39,6 +40,7 @@ _IDS_AND_TIMES = Struct("<2s16s2s8sBQBQ")
 _TRACE_ID, _SPAN_ID, _PARENT_ID, _STARTED, _ENDED = b"\x0a\x10", b"\x12\x08", b"\x22\x08", 0x39, 0x41
 _LINK = bytes([8 * 13 + 2, 28 + len(_LINK_FLAGS)]) + _TRACE_ID
 _RESOURCE_SPANS, _SCOPE_SPANS, _SPANS = b"\x0a", b"\x12", b"\x12"
+_ATTRIBUTE, _ATTRIBUTE_VALUE, _INT_VALUE = bytes([8 * 9 + 2]), b"\x12", b"\x18"
 
 
 class SpanEncoder:
@@ -66,7 +68,8 @@ def _encode(span: Span) -> bytes:
     for name, value in span.attributes.items():
         if value is not None:
             try:
-                parts.append(_attribute(name, value))
+                recurs = type(value) is not int or not KEPT < value < _INT64
+                parts.append(_attribute(name, value) if recurs else _number(name, value))
             except (TypeError, ValueError):  # as the SDK: the span goes without it
                 described = {"attribute": name, "type": type(value).__name__}
                 log.warning("an attribute was left out of a span", extra=described)
@@ -78,13 +81,27 @@ def _encode(span: Span) -> bytes:
 
 
 def _field(tag: bytes, body: bytes) -> bytes:
-    """A field with its length before it, seven bits in each byte."""
-    length, left = bytearray(tag), len(body)
-    while left > 0x7F:
-        length.append(left & 0x7F | 0x80)
-        left >>= 7
-    length.append(left)
-    return bytes(length) + body
+    return tag + _varint(len(body)) + body
+
+
+def _varint(number: int) -> bytes:
+    """A number that is not negative, seven bits in each byte, the lowest first."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+def _number(name: str, number: int) -> bytes:
+    """An attribute as `_attribute` encodes it, for numbers that do not recur, as offsets."""
+    return _field(_ATTRIBUTE, _key(name) + _field(_ATTRIBUTE_VALUE, _INT_VALUE + _varint(number)))
+
+
+@lru_cache(KEPT)
+def _key(name: str) -> bytes:
+    return KeyValue(key=name).SerializeToString()
 
 
 @lru_cache(KEPT)

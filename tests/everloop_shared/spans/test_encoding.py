@@ -33,6 +33,7 @@ SPANS = {
     "first": recorded("server", None, {}),
     "within": recorded("consumer", PARENT, ATTRIBUTES),
     "equal values of other types": recorded("internal", PARENT, {"whole": True, "true": 1, "one": 1}),
+    "offsets": recorded("consumer", PARENT, {f"offset {n}": n for n in (2_048, 2_049, 300_000, 2**31, 2**63 - 1)}),
     "links": recorded("producer", None, {"messaging.batch.message_count": 500}, LINKS),
     "failed": recorded("consumer", PARENT, {"everloop.loop": "market"}, LINKS[:1], "InputRejected"),
 }

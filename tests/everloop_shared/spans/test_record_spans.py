@@ -18,7 +18,12 @@ from everloop_schemas.ingest import EventReceived
 from everloop_shared.errors import InputRejected
 from everloop_shared.http import HttpEndpoint
 from everloop_shared.messaging.memory import MemoryBroker
-from everloop_shared.messaging.processing.record_spans import READ_AGAIN_AFTER_S, RecordSpans, begin_traces
+from everloop_shared.messaging.processing.record_spans import (
+    READ_AGAIN_AFTER_S,
+    RecordSpans,
+    begin_traces,
+    handle_record,
+)
 from everloop_shared.messaging.routes import Position, Record, Route
 from everloop_shared.service import Service
 from everloop_shared.settings import Settings
@@ -105,6 +110,19 @@ async def test_other_records_have_no_span_and_keep_their_trace(ended: list[Span]
     out, got = await handled(received(sent), computed(None))
 
     assert (ended, out[0].traceparent, got.traceparent) == ([], sent, sent)
+
+
+@pytest.mark.parametrize("sent", [None, PARENT, PARENT[:-2] + "00"])
+async def test_a_signed_event_stays_as_it_was_signed(ended: list[Span], sent: str | None) -> None:
+    signed = events.model_trained("logistic-0-v1", 7).copy_with(traceparent=None, signature="key.signature")
+
+    async def handle(event: Event, at: Position) -> list[Event]:
+        return [signed]
+
+    out, _ = await handled(received(sent), signed)
+    without_spans = await handle_record(handle, received(sent), record_of(received(sent)))
+
+    assert [*out, *without_spans] == [signed, signed]
 
 
 async def test_an_event_that_continues_another_trace_has_a_span_there_with_a_link_to_its_cause(

@@ -33,7 +33,7 @@ class PublishSpans:
 
     def _begin(self, events: Sequence[EncodedEvent]) -> Span | None:
         """The span of publishing these events now; None where the trace of none of them is recorded."""
-        found = dict.fromkeys(context for _, _, value in events if (context := sampled_context(value)))
+        found = dict.fromkeys(sampled_contexts(events))
         contexts = tuple(context for context in islice(found, LINKS) if valid_traceparent(context))
         if not contexts:
             return None
@@ -51,12 +51,14 @@ class PublishSpans:
         return self._recorder.begin(name, "producer", parent, attributes, () if parent else contexts)
 
 
-def sampled_context(value: bytes) -> str | None:
-    """The trace context in the envelope of an encoded event, before its data, where its flag says that it is recorded.
+def sampled_contexts(events: Sequence[EncodedEvent]) -> list[str]:
+    """The trace context in the envelope of each event, before its data, whose flag says that it is recorded.
 
-    Few are, so that the flag is looked at first.
+    Few are, and every event that is published is looked at: so the flag is looked at first.
     """
-    at = value.find(_BEFORE)
-    if at < 0 or value[at + _FLAG : at + _END] not in _SAMPLED or value.find(b'"data":', 0, at) >= 0:
-        return None
-    return value[at + len(_BEFORE) : at + _END].decode("latin-1")
+    found = list[str]()
+    for _, _, value in events:
+        at = value.find(_BEFORE)
+        if at >= 0 and value[at + _FLAG : at + _END] in _SAMPLED and value.find(b'"data":', 0, at) < 0:
+            found.append(value[at + len(_BEFORE) : at + _END].decode("latin-1"))
+    return found

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from everloop_schemas.envelope import Event, SignedEvent
+from everloop_schemas.envelope import Event
 from everloop_shared.messaging.routes import Handler, Position, Record
 from everloop_shared.spans.recorder import Attributes, Span, SpanRecorder
 from everloop_shared.spans.recorders import recorder_of
@@ -71,7 +71,10 @@ class RecordSpans:
         span = self._begin(event, record.at) if is_sampled(given) else None
         if span is None:
             with caused_by(event):
-                return [self._adopt(e, given, None) for e in await handler(event, record.at)]
+                made = await handler(event, record.at)
+            return [
+                self._adopt(e, given, None) if e.traceparent or e.begins_trace else _traced(e, event) for e in made
+            ]
         trace = span.traceparent
         within = _with_trace(event, trace, record)
         cause = within if within is not event else _Cause(trace, event.loop, event.id)
@@ -140,13 +143,13 @@ def _with_trace(event: Event, trace: str, record: Record) -> Event:
 
 
 def _traced(event: Event, cause: Event) -> Event:
-    if event.traceparent or not cause.traceparent:
+    if event.traceparent or not cause.traceparent or _is_signed(event):
         return event
     return event.copy_with(traceparent=cause.traceparent)
 
 
 def _is_signed(event: Event) -> bool:
-    return isinstance(event, SignedEvent) and event.signature is not None
+    return getattr(event, "signature", None) is not None
 
 
 def _created(event: Event) -> Attributes:
