@@ -58,12 +58,13 @@ def get(url: str) -> Any:
 
 
 @contextmanager
-def running(url: str, *command: str, folder: Path) -> Iterator[str]:
+def running(url: str, *command: str, folder: Path, health: str = "/-/healthy") -> Iterator[str]:
     """A server that is ended with the block, once it is healthy."""
-    with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
+    said = folder / f"{Path(command[0]).name}.log"
+    with said.open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
         try:
-            assert until(lambda: _is_healthy(url)), (folder / f"{Path(command[0]).name}.log").read_text()[-2000:]
+            assert until(lambda: _is_healthy(url + health)), said.read_text()[-2000:]
             yield url
         finally:
             process.terminate()
@@ -72,7 +73,7 @@ def running(url: str, *command: str, folder: Path) -> Iterator[str]:
 
 def _is_healthy(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/-/healthy", timeout=2) as answer:
+        with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

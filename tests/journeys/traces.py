@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from typing import Protocol
 
-from tests.builders.otlp import Collector, by_name
+from tests.builders.otlp import CollectedSpan, Collector, by_name
 from tests.journeys.installation import until
 
 APPLICATION = "00f067aa0ba902b7"
@@ -35,8 +36,14 @@ OF_DRIFT = {
 }
 
 
-def check_path_of_request(collected: Collector, hidden: Sequence[object]) -> None:
-    """One trace from the request to what was learned of its outcome, linked with that of the label; no value in it."""
+class Traces(Protocol):
+    """Who has the spans of traces: our collector, or a real one."""
+
+    def spans(self, trace_id: str) -> list[CollectedSpan]: ...
+
+
+def check_path_of_request(collected: Traces) -> None:
+    """One trace from the request to what was learned of its outcome, linked with that of the label."""
     asked, labelled = ASKED["traceparent"][3:35], LABELLED["traceparent"][3:35]
     until(lambda: _names(collected, asked) >= OF_REQUEST and _names(collected, labelled) >= OF_LABEL, 30)
 
@@ -56,11 +63,15 @@ def check_path_of_request(collected: Collector, hidden: Sequence[object]) -> Non
     assert by_name(spans, "training", "learn").parent_id == learning.span_id
     assert (posted.parent_id, read.parent_id) == (APPLICATION, posted.span_id)
     assert not any(span.failed for span in (*spans, *of_label))
+
+
+def check_hidden(collected: Collector, hidden: Sequence[object]) -> None:
+    """None of these values is in anything that was sent."""
     sent = b"".join(request.body for request in list(collected.receiver.received))
     assert [value for value in hidden if str(value).encode() in sent] == []
 
 
-def check_answer_to_drift(collected: Collector, trace: str) -> None:
+def check_answer_to_drift(collected: Traces, trace: str) -> None:
     """One trace from the drift to the version that serving loads, though no request before it was sampled."""
     until(lambda: _names(collected, trace) >= OF_DRIFT, 30)
 
@@ -81,6 +92,6 @@ def check_answer_to_drift(collected: Collector, trace: str) -> None:
     assert not any(span.failed for span in spans)
 
 
-def _names(collected: Collector, trace: str) -> set[tuple[str, str]]:
+def _names(collected: Traces, trace: str) -> set[tuple[str, str]]:
     """Service and name of each span that has arrived; each service sends its own when its next batch is due."""
     return {(span.service.removeprefix("everloop-"), span.name) for span in collected.spans(trace)}

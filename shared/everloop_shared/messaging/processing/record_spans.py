@@ -72,9 +72,7 @@ class RecordSpans:
         if span is None:
             with caused_by(event):
                 made = await handler(event, record.at)
-            return [
-                self._adopt(e, given, None) if e.traceparent or e.begins_trace else _traced(e, event) for e in made
-            ]
+            return [self._adopt(e, given, None) if e.traceparent or e.begins_trace else _traced(e, event) for e in made]
         trace = span.traceparent
         within = _with_trace(event, trace, record)
         cause = within if within is not event else _Cause(trace, event.loop, event.id)
