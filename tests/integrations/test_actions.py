@@ -218,6 +218,23 @@ def test_what_is_wrong_is_named_before_anything_is_applied_and_nothing_of_a_name
     assert not [*workspace.parent.rglob("taken")]
 
 
+def test_files_are_validated_without_an_installation(
+    workspace: Path, wheel: Path, comments: tuple[str, type[Comments]]
+) -> None:
+    runner = Runner(workspace, wheel, {}, "", comments[0])
+
+    sound = runner.run("push", "validate")
+    (workspace / "loops" / "b.yaml").write_text(CHURN + "metrik: accuracy\n")
+    refused = runner.run("pull_request", "validate")
+
+    assert (sound[0], sound[2][0]) == (0, "false false"), sound[1]
+    assert any("churn is sound" in line for line in sound[2]), sound[2]
+    assert (refused[0], refused[2][0]) == (1, "false true"), refused[1]
+    assert any("loops/b.yaml" in line for line in refused[2])
+    assert any("is not known; did you mean metric?" in line for line in refused[2])
+    assert "did you mean metric?" in comments[1].kept[-1]["body"], "the pull request is told"
+
+
 def test_all_workflows_and_those_of_the_page_pass_actionlint(tmp_path: Path) -> None:
     found = environment("actions")
     blocks = re.findall(r"```yaml\n(name: .*?)```", PAGE.read_text(), re.DOTALL)
