@@ -18,7 +18,17 @@ KEYS = {
     "loop/subject": ("The loop's name, a slash, and the subject of the event.", "shop/customer-17"),
 }
 """What a key is and an example of one, by what a topic is keyed by."""
-_HEADER = {"type": "string", "const": f"{CONTENT_TYPE}; charset=UTF-8"}
+_HEADERS = {
+    "type": "object",
+    "required": ["content-type"],
+    "properties": {
+        "content-type": {"type": "string", "const": f"{CONTENT_TYPE}; charset=UTF-8"},
+        "traceparent": {
+            "type": "string",
+            "description": "The trace context of the envelope again, where its trace is recorded.",
+        },
+    },
+}
 WORDS_OF_YAML = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 
@@ -77,7 +87,7 @@ def _build_message(name: str, cls: type[Event]) -> dict[str, Any]:
         "title": cls.__name__,
         "summary": " ".join((cls.__doc__ or "").split()),
         "contentType": CONTENT_TYPE,
-        "headers": {"type": "object", "required": ["content-type"], "properties": {"content-type": _HEADER}},
+        "headers": _HEADERS,
         "bindings": {"kafka": {"key": _build_key(cls), "bindingVersion": KAFKA_BINDING}},
         "payload": {"schemaFormat": json_schema, "schema": {"$ref": f"{name}.json"}},
     }

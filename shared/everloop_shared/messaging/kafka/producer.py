@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 
 from aiokafka.errors import (  # type: ignore[import-untyped]
     KafkaError,
@@ -20,6 +20,7 @@ from everloop_shared.errors import InputRejected, Misconfigured, Overloaded, Una
 from everloop_shared.messaging.kafka.client import client_settings
 from everloop_shared.messaging.kafka.producer_connection import (
     CLOSE_TIMEOUT_S,
+    OwnHeaders,
     PlacedRecord,
     ProducerConnection,
     publishing_slices,
@@ -79,18 +80,24 @@ class KafkaPublisher:
         for first in range(0, len(events), PLACE_AT_ONCE):
             placed += self._place(events[first : first + PLACE_AT_ONCE])
             await slices.pause()
-        with nullcontext() if self._spans is None else self._spans.recorded(events):
+        if self._spans is None:
             await self.append(placed, EVENT_HEADERS)
+        else:
+            own, span = self._spans.begin(events)
+            with span:
+                await self.append(placed, EVENT_HEADERS, own)
         if events:
             metrics.PUBLISH.labels(self._service).observe(time.perf_counter() - started)
             for topic, count in Counter(topic for topic, _, _ in events).items():
                 metrics.PUBLISHED.labels(self._service, topic).inc(count)
 
-    async def append(self, records: Sequence[PlacedRecord], headers: Headers = ()) -> dict[tuple[str, int], int]:
+    async def append(
+        self, records: Sequence[PlacedRecord], headers: Headers = (), own: OwnHeaders | None = None
+    ) -> dict[tuple[str, int], int]:
         """Return, once the broker has all of these records in this order, the last offset in each partition."""
         last: dict[tuple[str, int], int] = {}
         for chunk in _chunks(records):
-            last |= await self._deliver(chunk, headers)
+            last |= await self._deliver(chunk, headers, own)
         return last
 
     def _place(self, events: Sequence[EncodedEvent]) -> Iterator[PlacedRecord]:
@@ -114,13 +121,15 @@ class KafkaPublisher:
             await connection.close()
         await asyncio.gather(*self._discarding)
 
-    async def _deliver(self, chunk: Sequence[PlacedRecord], headers: Headers) -> dict[tuple[str, int], int]:
+    async def _deliver(
+        self, chunk: Sequence[PlacedRecord], headers: Headers, own: OwnHeaders | None
+    ) -> dict[tuple[str, int], int]:
         connection: ProducerConnection | None = None
         try:
             async with self._before_deadline():
                 connection = await self._open_connection()
                 self._make_room(connection, chunk)
-                last = await self._send(connection, chunk, headers)
+                last = await self._send(connection, chunk, headers, own)
             self._failure = None
             return last
         except TimeoutError:
@@ -148,9 +157,9 @@ class KafkaPublisher:
                 self._deadlines.discard(deadline)
 
     async def _send(
-        self, connection: ProducerConnection, chunk: Sequence[PlacedRecord], headers: Headers
+        self, connection: ProducerConnection, chunk: Sequence[PlacedRecord], headers: Headers, own: OwnHeaders | None
     ) -> dict[tuple[str, int], int]:
-        acks = await connection.send(self._settings.topic_prefix, chunk, headers)
+        acks = await connection.send(self._settings.topic_prefix, chunk, headers, own)
         metrics.UNACKED.labels(self._service).set(connection.unacked)
         await asyncio.wait(acks)
         return {partition: ack.result().offset + place for ack, (partition, place) in acks.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,10 @@ CLOSE_TIMEOUT_S = 1.5
 """For each step of a stop, so that a stop without a broker still ends within the time for draining."""
 PlacedRecord = tuple[str, int, bytes, bytes | None]
 """Topic without prefix, partition, key and value; a value of None is a tombstone."""
+HeaderList = list[tuple[str, bytes]]
+"""Headers as aiokafka takes them."""
+OwnHeaders = Mapping[int, HeaderList]
+"""The headers of single records in place of the shared ones, by `id` of their value, which they follow from."""
 
 
 def publishing_slices() -> TimeSlices:
@@ -60,9 +64,9 @@ class ProducerConnection:
             raise
 
     async def send(
-        self, prefix: str, records: Sequence[PlacedRecord], headers: Headers
+        self, prefix: str, records: Sequence[PlacedRecord], headers: Headers, own: OwnHeaders | None = None
     ) -> dict[asyncio.Future[Any], tuple[tuple[str, int], int]]:
-        """Add all records, with the same headers, to the batches of their partitions.
+        """Add all records, with these headers or their own, to the batches of their partitions.
 
         Each future is done at the acks of one batch; with it come topic, partition, and the place of its last record.
         A batch that is full waits behind the one before, in order.
@@ -70,10 +74,10 @@ class ProducerConnection:
         for topic in {record[0] for record in records}:
             await self._producer.client._wait_on_metadata(prefix + topic)
         self._check()
-        listed = list(headers)  # aiokafka takes no other sequence
+        listed = list(headers)
         if len(records) <= AT_ONCE:
-            return self._send_at_once(prefix, records, listed)
-        filled = await self._fill(records, listed)
+            return self._send_at_once(prefix, records, listed, own)
+        filled = await self._fill(records, listed, own)
         last: dict[asyncio.Future[Any], tuple[tuple[str, int], int]] = {}
         for (topic, partition), builders in filled.items():
             for builder in builders:
@@ -94,7 +98,7 @@ class ProducerConnection:
             raise KafkaConnectionError("the producer is closed")
 
     def _send_at_once(
-        self, prefix: str, records: Sequence[PlacedRecord], headers: list[tuple[str, bytes]]
+        self, prefix: str, records: Sequence[PlacedRecord], headers: HeaderList, own: OwnHeaders | None
     ) -> dict[asyncio.Future[Any], tuple[tuple[str, int], int]]:
         """Add a few records to the batches that wait for the sender, among them those of other calls.
 
@@ -105,7 +109,8 @@ class ProducerConnection:
         last: dict[asyncio.Future[Any], tuple[tuple[str, int], int]] = {}
         for topic, partition, key, value in records:
             tp = TopicPartition(prefix + topic, partition)
-            future, place = _append(self._batches, tp, key=key, value=value, headers=headers)
+            its = own.get(id(value), headers) if own else headers
+            future, place = _append(self._batches, tp, key=key, value=value, headers=its)
             last[future] = (topic, partition), place
             counted = waiting.setdefault(future, [0, 0])
             counted[0] += 1
@@ -115,14 +120,14 @@ class ProducerConnection:
         return last
 
     async def _fill(
-        self, records: Sequence[PlacedRecord], headers: list[tuple[str, bytes]]
+        self, records: Sequence[PlacedRecord], headers: HeaderList, own: OwnHeaders | None
     ) -> dict[tuple[str, int], list[Any]]:
         """The records in new batches, in order; after each slice it is the turn of others."""
         filled: dict[tuple[str, int], list[Any]] = {}
         count, size = len(records), sum(len(key) + len(value or b"") for _, _, key, value in records)
         self.unacked, self.unacked_bytes = self.unacked + count, self.unacked_bytes + size  # others look meanwhile
         try:
-            await self._append_in_slices(filled, records, headers)
+            await self._append_in_slices(filled, records, headers, own)
         finally:
             self.unacked, self.unacked_bytes = self.unacked - count, self.unacked_bytes - size
         self._check()
@@ -132,7 +137,8 @@ class ProducerConnection:
         self,
         filled: dict[tuple[str, int], list[Any]],
         records: Sequence[PlacedRecord],
-        headers: list[tuple[str, bytes]],
+        headers: HeaderList,
+        own: OwnHeaders | None,
     ) -> None:
         slices = publishing_slices()
         for number, (topic, partition, key, value) in enumerate(records):
@@ -141,9 +147,10 @@ class ProducerConnection:
             builders = filled.get((topic, partition))
             if builders is None:
                 builders = filled[topic, partition] = [self._batches.create_builder()]
-            if builders[-1].append(timestamp=None, key=key, value=value, headers=headers) is None:
+            its = own.get(id(value), headers) if own else headers
+            if builders[-1].append(timestamp=None, key=key, value=value, headers=its) is None:
                 builders.append(self._batches.create_builder())
-                builders[-1].append(timestamp=None, key=key, value=value, headers=headers)
+                builders[-1].append(timestamp=None, key=key, value=value, headers=its)
 
     def _count(self, future: asyncio.Future[Any], count: int, size: int) -> None:
         self.unacked += count

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
-from everloop_shared.messaging.routes import EncodedEvent
+from everloop_shared.messaging.kafka.producer_connection import OwnHeaders
+from everloop_shared.messaging.routes import EVENT_HEADERS, EncodedEvent
 from everloop_shared.spans.recorder import LINKS, Span, SpanRecorder
 from everloop_shared.tracing import valid_traceparent
 
@@ -26,17 +27,20 @@ class PublishSpans:
     def __init__(self, recorder: SpanRecorder) -> None:
         self._recorder = recorder
 
-    def recorded(self, events: Sequence[EncodedEvent]) -> AbstractContextManager[None]:
-        """Run a block that publishes these events, and waits until the broker has acknowledged them, within a span."""
-        span = self._begin(events)
-        return nullcontext() if span is None else self._recorder.until_end(span)
+    def begin(self, events: Sequence[EncodedEvent]) -> tuple[OwnHeaders | None, AbstractContextManager[None]]:
+        """The headers of events of recorded traces, and the span of publishing all, until the broker has them.
 
-    def _begin(self, events: Sequence[EncodedEvent]) -> Span | None:
-        """The span of publishing these events now; None where the trace of none of them is recorded."""
-        found = dict.fromkeys(sampled_contexts(events))
-        contexts = tuple(context for context in islice(found, LINKS) if valid_traceparent(context))
-        if not contexts:
-            return None
+        The header `traceparent` is where consumers of applications look for it (W3C Trace Context: Kafka); ours read
+        the envelope, which has the same.
+        """
+        found = sampled_contexts(events)
+        if not found:
+            return None, nullcontext()
+        own = {value: [*EVENT_HEADERS, ("traceparent", context.encode())] for value, context in found.items()}
+        return own, self._recorder.until_end(self._begin(events, found))
+
+    def _begin(self, events: Sequence[EncodedEvent], found: Mapping[int, str]) -> Span:
+        contexts = tuple(islice(dict.fromkeys(found.values()), LINKS))
         topics = {topic for topic, _, _ in events}
         attributes = {
             "messaging.system": "kafka",
@@ -51,14 +55,17 @@ class PublishSpans:
         return self._recorder.begin(name, "producer", parent, attributes, () if parent else contexts)
 
 
-def sampled_contexts(events: Sequence[EncodedEvent]) -> list[str]:
-    """The trace context in the envelope of each event, before its data, whose flag says that it is recorded.
+def sampled_contexts(events: Sequence[EncodedEvent]) -> dict[int, str]:
+    """The trace contexts in the envelopes of events, before their data, whose flag says that they are recorded.
 
-    Few are, and every event that is published is looked at: so the flag is looked at first.
+    Each is under the `id` of its event's value. Few are recorded, and every event that is published is looked at: so
+    the flag is looked at first.
     """
-    found = list[str]()
+    found = dict[int, str]()
     for _, _, value in events:
         at = value.find(_BEFORE)
         if at >= 0 and value[at + _FLAG : at + _END] in _SAMPLED and value.find(b'"data":', 0, at) < 0:
-            found.append(value[at + len(_BEFORE) : at + _END].decode("latin-1"))
+            context = valid_traceparent(value[at + len(_BEFORE) : at + _END].decode("latin-1"))
+            if context is not None:
+                found[id(value)] = context
     return found
