@@ -72,9 +72,20 @@ ABOUT_USERS = """# Users of values-strimzi.yaml, for Strimzi's User Operator, wi
 
 
 def strimzi_users() -> str:
-    """A KafkaUser for each service, and one for the jobs, as YAML."""
+    """A KafkaUser for each service, one for the jobs, and one for KEDA, as YAML."""
     users = [_user(name, _rules(name)) for name in SERVICES]
-    return BANNER + ABOUT_USERS + yaml.safe_dump_all([*users, _user("admin", [])], sort_keys=False, width=120)
+    users += [_user("admin", []), _user("keda", _rules_of_keda())]
+    return BANNER + ABOUT_USERS + yaml.safe_dump_all(users, sort_keys=False, width=120)
+
+
+def _rules_of_keda() -> list[dict[str, Any]]:
+    """What reading the lag of the groups that scale services takes: no record, and no change of a group."""
+    topics = sorted({event.topic.name for events in SCALED_BY.values() for event in events})
+    return [
+        {"resource": {"type": kind, "name": name, "patternType": "literal"}, "operations": ["Describe"]}
+        for kind, names in (("topic", topics), ("group", SCALED_BY))
+        for name in names
+    ]
 
 
 def _user(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:

@@ -72,8 +72,14 @@ def test_the_users_of_strimzi_may_do_what_the_table_says_and_nothing_else() -> N
         for operation in rule["operations"]
     }
 
-    assert allowed == set(all_grants())
-    assert {user["metadata"]["name"] for user in users} == {f"everloop-{name}" for name in (*SERVICES, "admin")}
+    of_keda = {grant for grant in allowed if grant.service == "keda"}
+    assert allowed - of_keda == set(all_grants())
+    assert {user["metadata"]["name"] for user in users} == {f"everloop-{name}" for name in (*SERVICES, "admin", "keda")}
+    scaled = yaml.safe_load((CHART / "files/topology.yaml").read_text())["services"]
+    groups = {name: service["scaledBy"] for name, service in scaled.items() if service["scaledBy"]}
+    lag_of = {("TOPIC", topic) for topics in groups.values() for topic in topics} | {("GROUP", name) for name in groups}
+    assert {(grant.kind, grant.name) for grant in of_keda} == lag_of
+    assert {(str(grant.operation), grant.prefixed) for grant in of_keda} == {("DESCRIBE", False)}
 
 
 def test_ports_in_templates_are_those_of_the_topology() -> None:
