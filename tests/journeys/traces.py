@@ -25,7 +25,7 @@ OF_REQUEST = {
 }
 OF_LABEL = {("ingest", "POST /v1/loops/{loop}/labels"), ("feature", "process ingest.label_received.v1")}
 DRIFT, REQUESTED, TRAINED = "monitoring.drift_detected.v1", "training.run_requested.v1", "training.model_trained.v1"
-LOADED = "process registry.loop_state.v1"
+LOADED, REPORTED = "process registry.loop_state.v1", "process serving.version_state.v1"
 VERSION_MADE = {f"process {REQUESTED}", f"process {TRAINED}"}
 OF_DRIFT = {
     ("monitoring", f"create {DRIFT}"),
@@ -34,7 +34,7 @@ OF_DRIFT = {
     ("registry", f"process {REQUESTED}"),
     ("registry", f"process {TRAINED}"),
     ("serving", LOADED),
-    ("registry", "process serving.version_state.v1"),
+    ("registry", REPORTED),
 }
 
 
@@ -75,7 +75,7 @@ def check_hidden(collected: Collector, hidden: Sequence[object]) -> None:
 
 def check_answer_to_drift(collected: Traces, trace: str) -> None:
     """One trace from the drift to the version that serving loads, though no request before it was sampled."""
-    until(lambda: _names(collected, trace) >= OF_DRIFT and _loads(collected.spans(trace)) & VERSION_MADE, 30)
+    until(lambda: _names(collected, trace) >= OF_DRIFT and _has_led_to_a_load(collected.spans(trace)), 30)
 
     spans = collected.spans(trace)
 
@@ -84,18 +84,21 @@ def check_answer_to_drift(collected: Traces, trace: str) -> None:
     assert (detected.parent_id, detected.links) == ("", ())
     assert answered.parent_id == by_name(spans, "registry", f"process {DRIFT}").parent_id == detected.span_id
     assert by_name(spans, "registry", f"process {REQUESTED}").parent_id == answered.span_id
-    assert _loads(spans) & VERSION_MADE
-    by_id = {span.span_id: span for span in spans}
-    reports = [span for span in spans if span.name == "process serving.version_state.v1"]
-    assert {by_id[report.parent_id].name for report in reports if report.parent_id in by_id} == {LOADED}
+    assert _parents(spans, "serving", LOADED) & VERSION_MADE
+    assert _parents(spans, "registry", REPORTED) == {LOADED}
     assert not any(span.failed for span in spans)
 
 
-def _loads(spans: Sequence[CollectedSpan]) -> set[str]:
-    """The names of what led to the states that serving has loaded, as far as it has arrived."""
-    by_id = {span.span_id: span for span in spans}
-    loads = [span for span in spans if (span.service, span.name) == ("everloop-serving", LOADED)]
-    return {by_id[load.parent_id].name for load in loads if load.parent_id in by_id}
+def _has_led_to_a_load(spans: Sequence[CollectedSpan]) -> bool:
+    """Whether what serving has loaded of a made version has arrived, and the spans that its load and report follow."""
+    loads, reports = _parents(spans, "serving", LOADED), _parents(spans, "registry", REPORTED)
+    return bool(loads & VERSION_MADE) and None not in loads | reports
+
+
+def _parents(spans: Sequence[CollectedSpan], service: str, name: str) -> set[str | None]:
+    """The names of the spans that those of this name follow; None is one that has not arrived."""
+    by_id = {span.span_id: span.name for span in spans}
+    return {by_id.get(span.parent_id) for span in spans if (span.service, span.name) == (f"everloop-{service}", name)}
 
 
 def _names(collected: Traces, trace: str) -> set[tuple[str, str]]:

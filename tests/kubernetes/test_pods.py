@@ -1,6 +1,6 @@
 """Our images in real pods close the loop, as the chart installs them, and lose nothing when scaled or upgraded.
 
-One module: its node ends with it, before other tests that may take minutes less for their own ends.
+All are in one module, because their node ends with it: that takes minutes, and no other rig with pods can start before.
 """
 
 from __future__ import annotations

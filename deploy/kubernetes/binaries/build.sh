@@ -46,9 +46,11 @@ of_go() {  # package@version
   mv "$scratch"/* "$folder/bin/"
 }
 
+module() { (cd "$scratch" && go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p'); }  # module@version: its folder
+
 of_main_module() {  # program, module@version, package: `go install` refuses a module that replaces another, so it is the main one
   need go "https://go.dev, 1.26 or later"
-  root=$(cd "$scratch" && go mod download -json "$2" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  root=$(module "$2")
   (cd "$root" && CGO_ENABLED=0 nice go build -mod=readonly -ldflags "-s -w -X ${2/@v//version.Version=}" -o "$scratch/$1" "./$3")
   mv "$scratch/$1" "$folder/bin/"
 }
@@ -77,7 +79,7 @@ of_modules() {  # folder to fill, then module@version:files...
   need go "https://go.dev, 1.26 or later"
   rm -rf "${folder:?}/$1" && mkdir -p "$folder/$1"
   for one in "${@:2}"; do
-    root=$(cd "$scratch" && go mod download -json "${one%%:*}" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+    root=$(module "${one%%:*}")
     install -m 644 -t "$folder/$1" "$root"/${one#*:}
   done
 }
